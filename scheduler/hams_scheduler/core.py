@@ -158,8 +158,10 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
 
 def _lead(state: SchedulerState, event: Lead) -> list[Command]:
     """Take the plans in KV, drop what an earlier leader had under way, and look whether every group has a plan."""
+    older = {r.group for r in event.plans if r.group in event.back and not state.is_newer(r)}
     for record in event.plans:
-        _plan_seen(state, record)
+        if record.group not in older:
+            _plan_seen(state, record)
     absent = state.plans.records.keys() - {record.group for record in event.plans}
     for group in absent - event.written:  # decided in an earlier term and never written
         state.plans.remove(group)
@@ -171,7 +173,7 @@ def _lead(state: SchedulerState, event: Lead) -> list[Command]:
     state.plans.adopting.clear()
     for group in state.groups.records:
         state.request_replan("a scheduler took over", mandatory=state.unplaced(group))
-    lost = sorted(absent & event.written)  # lost with the store
+    lost = sorted(absent & event.written | older)  # lost with the store
     where = f" on {event.host}" if event.host else ""
     history.tell(state, "leader", f"scheduler {state.lease.me}{where} leads (term {state.lease.led})")
     return [StorePlan(state.plans.records[group]) for group in lost]
@@ -191,13 +193,17 @@ def _plan_entry(state: SchedulerState, event: PlanEntrySeen) -> list[Command]:
     """Take an entry of KV: a leader knows what it wrote, writes what was lost, and takes what is newer."""
     known = state.plans.records.get(event.group)
     if event.record is not None:
+        term = state.lease.term
         state.lease.heard(event.record.term)
-        newer = known is None or event.record.newest > known.newest
+        newer = state.is_newer(event.record)
+        mine = event.record.term == term or (event.record.term < term and not newer)
+        if event.back and mine and known is not None:  # a follower keeps it, too: it may lead next
+            return [StorePlan(known)] if event.record.model_copy(update={"term": 0}) != known else []
         if not state.leading or (newer and event.record.term != state.lease.led):
             _plan_seen(state, event.record)
     elif state.leading:
         return [StorePlan(known)] if known is not None else []
-    elif not event.lost:
+    elif not (event.lost or event.back):
         state.plans.remove(event.group)
         state.request_replan(f"group {event.group} has no plan", mandatory=event.group in state.groups.records)
     return []
@@ -349,7 +355,7 @@ def _new_number(state: SchedulerState, event: ProfileDone, wanted: bool) -> None
 def _tick(state: SchedulerState, now: float) -> None:
     for device in state.devices.expire(now):
         _lost(state, device, f"sent no heartbeat for {LOST_AFTER_S:g} s")
-    state.learned.frames.expire(now)
+    state.learned.expire(now)
     state.profiles.attempt_again(now)
     plan_switching.request_on_drift(state, now)
 

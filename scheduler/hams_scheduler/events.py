@@ -67,11 +67,15 @@ class PlanSeen:
 
 @dataclass(frozen=True)
 class PlanEntrySeen:
-    """KV ``plans``: an entry as a watch reports it; None: it is deleted, or `lost` with the store."""
+    """KV ``plans``: an entry as a watch reports it; None: it is deleted, or `lost` with the store.
+
+    `back`: the store had a later one, and has gone back to this one.
+    """
 
     group: str
     record: PlanRecord | None
     lost: bool = False
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,14 @@ class Lead:
     """This scheduler decides from now on.
 
     `plans` are those in KV; `written` are the groups of which this scheduler ever saw a plan in KV. A known plan that
-    is in neither was decided in an earlier term and never written.
+    is in neither was decided in an earlier term and never written. `back` are the groups whose plan in KV went back.
     """
 
     plans: tuple[PlanRecord, ...] = ()
     written: frozenset[str] = frozenset()
     host: str = ""
     """Where this scheduler runs."""
+    back: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

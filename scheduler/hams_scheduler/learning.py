@@ -18,9 +18,10 @@ Each frame brings each node one piece of work, with many crops or none. Where th
 conditions, gates), the pipeline counts the frames: :mod:`hams_scheduler.frame_counts`.
 
 While the cores of a host are full (`crowded`), busy time includes waiting for cores, which says nothing of the device:
-then neither `o` nor `eta` is observed. What counts then is the CPU time of a frame, learned from the process times in
-heartbeats and in the pipeline's reports: per message of an agent beside its networks, by which factor networks take
-more or less than measured alone, per frame read, and per frame and output joined.
+then neither `o` nor `eta` is observed, nor while the agent loads or measures networks. What counts on full cores is the
+CPU time of a frame, learned from the process times in heartbeats and in the pipeline's reports: per message of an agent
+beside its networks, by which factor networks take more or less than measured alone, per frame read, and per frame and
+output joined.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from hams_scheduler.expected_work import Agreements, ExpectedWorks, leaves_out
-from hams_scheduler.frame_counts import FrameCounts, new_frames
+from hams_scheduler.frame_counts import SILENT_S, FrameCounts, new_frames
+from hams_scheduler.heartbeat_counts import Seen, resident_nodes, since
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.served_rates import RATE_MEMORY_S, Delta, ServedRates
-from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.messages.plan import Plan
 
@@ -90,22 +92,10 @@ FollowOf = Callable[[str], float]
 
 
 @dataclass
-class _Seen:
-    """One agent's counters at its newest heartbeat."""
-
-    incarnation: str
-    uptime_s: float
-    cpu_s: float
-    nodes: tuple[NodeLoad, ...]
-    loads: dict[tuple[str, str], NodeLoad]
-    disturbed: bool
-
-
-@dataclass
 class Learned:
     """All that was learned from serving so far."""
 
-    seen: dict[str, _Seen] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
     runs: dict[tuple[str, str], Ratio] = field(default_factory=dict)
     """By (group, node): inferences over pieces of work."""
     expected: ExpectedWorks = field(default_factory=ExpectedWorks)
@@ -120,6 +110,8 @@ class Learned:
     rates: ServedRates = field(default_factory=ServedRates)
     pipelines: dict[str, PipelineLoad] = field(default_factory=dict)
     """By host, the newest last: what its pipeline reported last."""
+    piped_at: dict[str, float] = field(default_factory=dict)
+    """By host: when its pipeline reported last, where that is not long ago."""
     cpu: dict[str, Ratio] = field(default_factory=dict)
     """By device, or by host of a pipeline: CPU seconds of the process over seconds."""
     message: dict[str, Ratio] = field(default_factory=dict)
@@ -209,6 +201,7 @@ class Learned:
         self.revision += self.pipeline_host != load.host
         last = self.pipelines.pop(load.host, None)
         self.pipelines[load.host] = load
+        self.piped_at[load.host] = now
         self._agreements(load)
         if last is None or last.incarnation != load.incarnation or load.uptime_s <= last.uptime_s:
             self.cpu.pop(load.host, None)
@@ -230,6 +223,13 @@ class Learned:
             assumed = (FRAME_S + outputs / results * OUTPUT_S) * (1.0 - BROKER_PART) + followed / results
             self.joining.add(spent / assumed, results)
             self.revision += 1
+
+    def expire(self, now: float) -> None:
+        """Forget the frame rates, and the load of the host, of pipelines that report no more: one may have moved."""
+        self.frames.expire(now)
+        for host in [host for host, at in self.piped_at.items() if now - at > SILENT_S]:
+            del self.piped_at[host]
+            self.cpu.pop(host, None)
 
     def _reading(self, load: PipelineLoad, last: PipelineLoad) -> float:
         """Learn what frames cost to read; return what reading took in all, s."""
@@ -284,7 +284,7 @@ class Learned:
         if last is None or last.incarnation != beat.incarnation or last.nodes != beat.nodes:
             return False
         seconds, spent = beat.uptime_s - last.uptime_s, beat.cpu_s - last.cpu_s
-        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, last.loads, disturbed)
+        self.seen[beat.device] = Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, last.loads, disturbed)
         if seconds > 0:
             self.rates.rest(beat.device, last.loads, plans, seconds)
             if spent >= 0:
@@ -307,11 +307,11 @@ class Learned:
         """
         loads = {(load.group, load.node): load for load in beat.nodes}
         last = self.seen.get(beat.device)
-        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, loads, disturbed)
+        self.seen[beat.device] = Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, loads, disturbed)
         if last is None or last.incarnation != beat.incarnation:
             return
         seconds = beat.uptime_s - last.uptime_s
-        fresh = {key: delta for key, load in loads.items() if (delta := _since(load, last.loads.get(key))) is not None}
+        fresh = {key: delta for key, load in loads.items() if (delta := since(load, last.loads.get(key))) is not None}
         if seconds <= 0:
             return
         self.rates.observe(beat.device, fresh, plans, seconds)
@@ -319,13 +319,14 @@ class Learned:
         spent = beat.cpu_s - last.cpu_s
         if spent >= 0:
             self.cpu.setdefault(beat.device, Ratio(RATE_MEMORY_S)).add(spent, seconds)
+        if disturbed or last.disturbed:
+            return
         # Slow nodes compute through several heartbeats, each time for another while.
         slow = (plan.shares.get(node, {}) for plan in plans.values() for node in plan.group.spec.slow)
-        disturbed = disturbed or any(beat.device in devices for devices in slow)
-        if spent >= LOADED * seconds and not (disturbed or last.disturbed):
+        if spent >= LOADED * seconds and not any(beat.device in devices for devices in slow):
             self._messages(fresh, beat.device, cpu_of, spent)
         if not crowded:
-            self._contention(fresh, beat.device, fps_of, resident=_resident(beat))
+            self._contention(fresh, beat.device, fps_of, resident=resident_nodes(beat))
 
     def _messages(self, fresh: dict[tuple[str, str], Delta], device: str, cpu_of: CpuOf, spent: float) -> None:
         """Learn what messages cost the agent: CPU time `spent` that its networks do not explain, up to a limit."""
@@ -373,26 +374,3 @@ class Learned:
 def shared(nodes: int) -> float:
     """By which factor the networks of so many nodes on one CPU are taken to slow each other down."""
     return 1.0 + min(SHARED * (nodes - 1), SHARED_MOST)
-
-
-def _since(load: NodeLoad, last: NodeLoad | None) -> Delta | None:
-    """What `load` counted since `last`; None when the counters went backwards."""
-    if last is None:
-        return Delta(load.frames, load.inferences, load.batches, load.busy_s, load.alone, load.alone_s)
-    delta = Delta(
-        load.frames - last.frames,
-        load.inferences - last.inferences,
-        load.batches - last.batches,
-        load.busy_s - last.busy_s,
-        load.alone - last.alone,
-        load.alone_s - last.alone_s,
-    )
-    return delta if delta.frames >= 0 and delta.inferences >= 0 and delta.busy_s >= 0 else None
-
-
-def _resident(beat: Heartbeat) -> int:
-    """Nodes loaded on the device in its newest plans."""
-    newest: dict[str, tuple[int, int]] = {}
-    for a in beat.assignments:
-        newest[a.group] = max(newest.get(a.group, (0, 0)), (a.epoch, a.loaded))
-    return max(1, sum(loaded for _, loaded in newest.values()))

@@ -175,7 +175,7 @@ class SchedulerService:
             queue=self._lease.me,  # a paused leader, not yet known to be lost, takes no question from its successor
         )
         self._lease.begin()
-        self._do(events.Lead(tuple(plans), self._plans.written, host_name()))
+        self._do(events.Lead(tuple(plans), self._plans.written, host_name(), self._plans.back))
 
     async def _follow(self) -> None:
         """Decide no more; what was decided and not written is dropped.
@@ -230,8 +230,8 @@ class SchedulerService:
     async def _watch_plans(self) -> None:
         assert self._plans is not None
         async for entry, record in changes(self._buckets["plans"], PlanRecord, self._read["plans"]):
-            self._plans.noticed(entry)
-            self._do(events.PlanEntrySeen(entry.key, record, entry.lost))
+            back = self._plans.noticed(entry, record)
+            self._do(events.PlanEntrySeen(entry.key, record, entry.lost, back))
 
     async def _watch_profiles(self) -> None:
         async for _, record in watched(self._buckets["profiles"], ProfileRecord, self._read["profiles"]):
@@ -333,10 +333,12 @@ class SchedulerService:
         name, groups, term = record.spec.name, self._buckets["groups"], self._lease.led
         while term and term == self._lease.led:
             try:
-                if await restore(groups, name, codec.encode(record)) or await groups.get(name) is not None:
+                if await restore(groups, name, codec.encode(record)):
                     log.warning("group %s was lost by the broker: restored from its plan", name)
-                else:
+                elif await groups.get(name) is None:
                     self._do(events.NotAdopted(name))
+                elif (unread := self._unread.get(name)) is not None:
+                    log.warning("group %s cannot be read, its plan stays: %s; %s", name, unread.text, unread.hint)
                 return
             except HamsError as error:
                 log.warning("cannot restore group %s: %s", name, error)

@@ -21,7 +21,7 @@ from hams_scheduler.videos import Videos
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import PipelineLoad
-from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.subjects import LOST_AFTER_S, token
 
@@ -86,6 +86,11 @@ class SchedulerState:
         """Whether `group` has no plan, only that of an earlier deployment, or none that could be carried out."""
         plan = self.plans.serving(group)
         return plan is None or plan.group != self.groups.records.get(group) or group in self.groups.errors
+
+    def is_newer(self, record: PlanRecord) -> bool:
+        """Whether `record` has a later plan than is known of its group."""
+        known = self.plans.records.get(record.group)
+        return known is None or record.newest > known.newest
 
     def not_admitted(self, group: str, node: str, variant: str) -> bool:
         """Whether a node is served with a variant that its accuracy floor does not admit (any more)."""

@@ -16,7 +16,7 @@ from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import ReadCost
 
 KNOWN_LIMIT = 1024
-"""Most videos whose cost is kept."""
+"""Most videos whose cost is kept, unless more are played or asked about."""
 UNKNOWN = ReadCost()
 
 
@@ -32,11 +32,15 @@ class Videos:
     """Grows when a cost changes."""
 
     def start_due(self, records: Iterable[GroupRecord]) -> list[MeasureVideo]:
-        """Start to measure the videos of `records` that are not known."""
-        due = {key(stream): stream for record in records for stream in _files(record)}
+        """Start to measure the videos of `records` that are not known; forget others when there are too many."""
+        wanted = {key(stream): stream for record in records for stream in _files(record)}
+        if len(self.costs) > KNOWN_LIMIT:
+            others = [name for name in self.costs if name not in wanted]
+            for name in others[: len(self.costs) - KNOWN_LIMIT]:
+                del self.costs[name]
         commands = [
             MeasureVideo(name, stream)
-            for name, stream in due.items()
+            for name, stream in wanted.items()
             if name not in self.costs and name not in self.running
         ]
         self.running.update(command.key for command in commands)
@@ -48,8 +52,6 @@ class Videos:
         self.costs.pop(name, None)
         self.costs[name] = cost
         self.revision += 1
-        while len(self.costs) > KNOWN_LIMIT:
-            del self.costs[next(iter(self.costs))]
 
     def pipeline_seen(self, incarnation: str) -> None:
         """A pipeline that has just been started is asked about what could not be measured."""

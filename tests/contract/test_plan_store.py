@@ -8,7 +8,7 @@ import pytest
 
 from hams_scheduler.leader.plan_store import PlanStore
 from hams_scheduler.leader.write_rules import OvertakenError
-from hams_shared.bus.protocol import Message
+from hams_shared.bus.protocol import Entry, Message
 from hams_shared.bus.records import restore
 from hams_shared.errors import NotFoundError, NotLeaderError, RefusedError
 from hams_shared.wire import codec
@@ -73,6 +73,41 @@ async def test_a_write_whose_answer_was_lost_is_not_written_twice(connect: Any, 
         entry = await kv.get("face")
         assert entry is not None
         assert entry.revision == revision
+
+
+def entry(revision: int, of: PlanRecord) -> Entry:
+    return Entry("face", codec.encode(of), revision)
+
+
+async def test_only_a_store_that_went_back_is_one_and_what_is_written_ends_it(connect: Any, name: str) -> None:
+    async with connect() as bus:
+        kv, old, new = await bus.kv(name), record(1), record(2)
+        store = PlanStore(kv)
+        assert await store.fence(term=3) == []
+        assert not store.noticed(entry(8, old), old)
+        await store.store(old, term=3)  # revision 1: the store was lost and made anew
+        assert store.noticed(entry(1, old), old)
+        await store.store(new, term=3)
+        assert store.back == frozenset()
+        assert not store.noticed(entry(2, new), new)
+        other = new.model_copy(update={"term": 4})
+        assert store.noticed(entry(1, old), old)
+        assert store.noticed(entry(2, old), old.model_copy(update={"term": 3}))  # written while it was fenced off
+        assert not store.noticed(entry(3, new), other)
+        assert store.back == frozenset()
+
+
+async def test_who_fences_off_sees_that_the_store_went_back(connect: Any, name: str) -> None:
+    async with connect() as bus:
+        kv = await bus.kv(name)
+        revision = await kv.put("face", codec.encode(record(1).model_copy(update={"term": 1})))
+        store = PlanStore(kv)
+        store.noticed(entry(revision + 7, record(2)), record(2))
+        [found] = await store.fence(term=2)
+        assert (found.newest, store.back) == (1, {"face"})
+        await store.store(record(2), term=2)
+        assert store.back == frozenset()
+        assert (await stored(bus, name)).newest == 2
 
 
 async def test_after_an_undeployment_a_plan_may_be_made_again(connect: Any, name: str) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from hams_shared.wire.subjects import MODEL_STORE
+import pytest
+
+from hams_shared.bus.protocol import Entry
+from hams_shared.wire import codec
+from hams_shared.wire.messages.plan import PlanRecord
+from hams_shared.wire.subjects import MODEL_STORE, bucket
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, light
 
@@ -107,3 +112,40 @@ async def test_a_group_that_was_undeployed_stays_so_over_a_lost_store(world: Sys
 
 async def _none(world: System) -> bool:
     return not (await world.view()).groups
+
+
+@pytest.mark.parametrize("away_s", [0.5, 5.0])  # the lease goes on, or has run out
+async def test_a_plan_that_went_back_with_the_store_is_written_again(world: System, away_s: float) -> None:
+    results = await serving(world)
+    await world.deploy(light())
+    before = (await world.group()).active
+    assert before is not None
+    plans = world.server.buckets[bucket("plans")]
+    await world.until(lambda: _in_force(world) == before.epoch)
+    world.server.stop()
+    await world.later(away_s)
+    older = codec.decode(PlanRecord, plans.values["grey"].value or b"")
+    older = older.model_copy(update={"active": before.model_copy(update={"epoch": before.epoch - 1})})
+    plans.revision = plans.values["grey"].revision - 1
+    plans.values["grey"] = Entry("grey", codec.encode(older), plans.revision)
+    world.server.start()
+    await world.until(lambda: _in_force(world) >= before.epoch)
+    await more(world, results)
+    assert (await world.group()).active == before
+    await world.parts["box.stub.sim"].stop()
+    world.parts["box.stub.sim"].start()
+    await more(world, results)
+
+
+def _in_force(world: System) -> int:
+    return codec.decode(PlanRecord, world.server.buckets[bucket("plans")].values["grey"].value or b"").in_force
+
+
+async def test_a_group_that_cannot_be_read_is_not_called_lost(world: System, caplog: pytest.LogCaptureFixture) -> None:
+    await serving(world)
+    await world.parts["scheduler"].kill()
+    await (await world.bus.kv(bucket("groups"))).put("grey", b"of a later version")
+    world.parts["scheduler"].start()
+    await world.until(lambda: "group grey cannot be read" in caplog.text)
+    assert "was lost by the broker" not in caplog.text
+    assert _in_force(world) > 0

@@ -40,10 +40,34 @@ class PlanStore:
         self._revisions: dict[str, int] = {}
         self._fenced: tuple[int, set[str]] = (0, set())
         """The newest term that began to fence, and the groups whose plans were written in it."""
+        self._watched: dict[str, int] = {}
+        """The revisions that a watch reported last: only a store that goes back reports an earlier one."""
+        self._back: set[str] = set()
+        """The groups whose plan in the store is an earlier one than was there before."""
 
-    def noticed(self, entry: Entry) -> None:
-        """A watch reported a revision."""
-        self._revisions[entry.key] = 0 if entry.lost else max(entry.revision, self._revisions.get(entry.key, 0))
+    def noticed(self, entry: Entry, record: PlanRecord | None) -> bool:
+        """A watch reported a revision, and its plan; return whether the store went back to it, from a later one."""
+        key, watched, known = entry.key, self._watched.get(entry.key, 0), self._revisions.get(entry.key, 0)
+        if entry.lost:
+            self._watched[key] = self._revisions[key] = 0
+            self._back.discard(key)
+            return False
+        self._compare(entry, record, watched)
+        self._watched[key] = entry.revision
+        self._revisions[key] = entry.revision if entry.revision < watched else max(entry.revision, known)
+        return key in self._back
+
+    def _compare(self, entry: Entry, record: PlanRecord | None, known: int) -> None:
+        """Take note whether the store went back from the revision `known`, or another leader wrote."""
+        if entry.revision < known:
+            self._back.add(entry.key)
+        elif entry.revision > known and (record is None or record.term != self._fenced[0]):
+            self._back.discard(entry.key)
+
+    @property
+    def back(self) -> frozenset[str]:
+        """The groups whose plan went back with the store, until one is written."""
+        return frozenset(self._back)
 
     @property
     def written(self) -> frozenset[str]:
@@ -73,6 +97,7 @@ class PlanStore:
             if entry is None or record is None:
                 return []
             check_term(record, term)
+            self._compare(entry, record, self._revisions.get(group, 0))
             if record.term == term and group in self._fenced[1]:
                 self._revisions[group] = entry.revision
                 return [record]
@@ -98,10 +123,11 @@ class PlanStore:
                 self._revisions[record.group] = await self._bucket.update(
                     record.group, _in_term(record, term), revision
                 )
-                return
             except RefusedError:
-                if await self._reread(record, term):
-                    return
+                if not await self._reread(record, term):
+                    continue
+            self._back.discard(record.group)
+            return
         raise RefusedError(f"the plan of {record.group} changes all the time")
 
     async def _reread(self, record: PlanRecord, term: int) -> bool:

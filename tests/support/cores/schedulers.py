@@ -94,7 +94,7 @@ class Scheduler(Part):
         plans = run(self.plans.fence(term))
         self.state.lease.term = term
         self.state.lease.begin()
-        self.do(events.Lead(tuple(plans), self.plans.written))
+        self.do(events.Lead(tuple(plans), self.plans.written, back=self.plans.back))
 
     def follow(self) -> None:
         """Decide no more."""
@@ -144,8 +144,8 @@ class Scheduler(Part):
             return False
         entry, record = news
         if bucket == "plans":
-            self.plans.noticed(entry)
-            self.do(events.PlanEntrySeen(entry.key, record, entry.lost))
+            back = self.plans.noticed(entry, record)
+            self.do(events.PlanEntrySeen(entry.key, record, entry.lost, back))
         elif entry.lost:
             return True
         elif bucket == "devices":

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from hams_scheduler.heartbeat_counts import resident_nodes
 from hams_scheduler.learning import BROKER_PART, FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, Learned, shared
 from hams_scheduler.ratio import Ratio
-from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.agents import AssignmentState, Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 from hams_shared.wire.messages.plan import Plan
 from support.build import heartbeat, plan
@@ -148,6 +149,34 @@ def test_full_cores_say_nothing_of_a_device() -> None:
     assert spent(learned, ONE) == pytest.approx(0.25)  # as it is at present
 
 
+def loading(of: Heartbeat, loaded: int) -> Heartbeat:
+    """The same while the next plan is being loaded, `loaded` nodes of it so far."""
+    state = AssignmentState(group="face", epoch=2, state="loading", loaded=loaded, total=2)
+    return of.model_copy(update={"assignments": (*of.assignments, state)})
+
+
+def test_interference_is_not_learned_while_networks_are_loaded_nor_just_after() -> None:
+    learned = Learned()
+    both = {"face": plan(1, {"det": ONE, "age": ONE})}
+    learned.observe(beat(ONE, 0), both, fps_of)
+    learned.observe(loading(beat(ONE, 30, det=(100, 100, 25.0)), 0), both, fps_of, disturbed=True)
+    learned.observe(beat(ONE, 60, det=(200, 200, 50.0)), both, fps_of)
+    assert learned.eta == {}
+    assert learned.kappa(ONE, 1) == learned.kappa(ONE, 2) == 1.0
+    learned.observe(beat(ONE, 90, det=(300, 300, 75.0)), both, fps_of)
+    assert learned.kappa(ONE, 1) > 1.5
+
+
+def test_nodes_that_are_being_loaded_share_the_device_with_nobody_yet() -> None:
+    """The plan that serves has one node there; the next one has two, of which none is loaded."""
+    one = beat(ONE, 0)
+    assert [resident_nodes(seen) for seen in (one, loading(one, 0), loading(one, 2))] == [1, 1, 1]
+    ready = [AssignmentState(group="face", epoch=n, state="ready", loaded=n, total=n) for n in (3, 5)]
+    both = one.model_copy(update={"assignments": tuple(ready)})
+    assert resident_nodes(both) == 5
+    assert resident_nodes(loading(both.model_copy(update={"assignments": tuple(ready[:1])}), 0)) == 3
+
+
 def cpu_beats(learned: Learned, cpu_s: float, frames: int = 1000, *, disturbed: bool = False) -> None:
     """Ten seconds in which `det` and `age` ran, 2 ms of CPU time each."""
     both = plan(1, {"det": ONE, "age": ONE})
@@ -223,6 +252,21 @@ def test_a_restarted_pipeline_starts_counting_anew() -> None:
         learned.piped(one)
     assert learned.cpu_load("h") == 0.0
     assert learned.frame_s("face", {"cam": READ_S}, 2) < 0.006
+
+
+def test_a_pipeline_that_moved_costs_its_former_host_nothing() -> None:
+    learned = Learned()
+    for at in (1, 11):
+        learned.piped(load(at, 100 * at, at, 3.0 * at), now=at)
+    moved = load(1, 0, 0, 0, "p2").model_copy(update={"host": "g"})
+    learned.piped(moved, now=13)
+    learned.expire(13)
+    assert learned.cpu_load("h") == pytest.approx(3.0)  # a report may come late
+    learned.piped(moved.model_copy(update={"uptime_s": 3.0, "cpu_s": 1.0}), now=15)
+    learned.expire(15)
+    assert (learned.cpu_load("h"), learned.cpu_load("g"), learned.pipeline_host) == (0.0, 0.5, "g")
+    learned.piped(load(16, 1600, 16, 48), now=16)
+    assert learned.cpu_load("h") == pytest.approx(3.0)  # it is heard again: its link was down
 
 
 def test_a_stream_that_is_opened_again_costs_what_it_did() -> None:

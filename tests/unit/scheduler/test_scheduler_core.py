@@ -16,9 +16,11 @@ from hams_scheduler.events import (
     GroupSeen,
     HealthSeen,
     HeartbeatSeen,
+    Lead,
     NotAdopted,
     PipelineSeen,
     PlanAsked,
+    PlanEntrySeen,
     PlanSeen,
     Profile,
     ProfileSeen,
@@ -268,6 +270,55 @@ def test_a_new_scheduler_goes_on_with_the_plan_it_finds() -> None:
     new = World(ONE, TWO, state=state)
     assert new.epoch() == old.epoch()
     assert not new.count(StorePlan)
+
+
+def went_back(world: World, epoch: int, term: int) -> PlanEntrySeen:
+    """KV holds an older plan of `face` than the one that is known, which was there."""
+    known = world.state.plans.records["face"]
+    assert known.active is not None
+    older = known.active.model_copy(update={"epoch": epoch})
+    return PlanEntrySeen("face", PlanRecord(group="face", active=older, term=term), back=True)
+
+
+def test_a_leader_writes_again_what_went_back_with_the_store() -> None:
+    world = deployed()
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    world.wait(2.0)
+    known, event = world.state.plans.records["face"], went_back(world, 1, term=1)
+    assert known.newest == 2
+    assert StorePlan(known) in core.step(world.state, event, world.now)
+    assert world.state.plans.records["face"] == known
+    assert event.record is not None
+    late = PlanEntrySeen("face", event.record)  # of an own write, before the newest
+    there = PlanEntrySeen("face", known.model_copy(update={"term": 1}), back=True)
+    for one in (late, there):
+        assert not any(isinstance(command, StorePlan) for command in core.step(world.state, one, world.now))
+
+
+def test_who_followed_while_a_plan_went_back_writes_it_once_it_leads() -> None:
+    world = deployed()
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    world.wait(2.0)
+    known, event = world.state.plans.records["face"], went_back(world, 1, term=1)
+    assert event.record is not None
+    world.follow()
+    world.do(event)
+    assert world.state.plans.records["face"] == known
+    world.state.lease.term += 1
+    world.state.lease.begin()
+    lead = Lead((event.record,), frozenset({"face"}), back=frozenset({"face"}))
+    assert StorePlan(known) in core.step(world.state, lead, world.now)
+
+
+def test_what_a_later_leader_wrote_counts_although_revisions_went_back() -> None:
+    world = deployed()
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    world.wait(2.0)
+    event = went_back(world, 1, term=9)
+    assert event.record is not None
+    world.follow()
+    world.do(event)
+    assert world.state.plans.records["face"] == event.record.model_copy(update={"term": 0})
 
 
 def test_a_plan_whose_group_was_undeployed_meanwhile_is_deleted() -> None:

@@ -52,9 +52,24 @@ def test_a_pipeline_that_was_started_is_asked_about_what_is_not_known() -> None:
     assert [command.stream.source for command in known.start_due([record])] == ["/videos/a.mp4"]
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_of_videos_that_nobody_plays_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(videos, "KNOWN_LIMIT", 3)
     known = Videos()
     for number in range(9):
         known.measured(f"{number}", ReadCost(cpu_ms=1.0))
+    assert known.start_due([]) == []
     assert list(known.costs) == ["6", "7", "8"]
+
+
+def test_more_videos_than_are_kept_can_be_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(videos, "KNOWN_LIMIT", 3)
+    known = Videos()
+    streams: dict[str, dict[str, object]] = {f"s{number}": {"source": f"/videos/{number}.mp4"} for number in range(5)}
+    record = playing(**streams)
+    known.measured("gone", ReadCost(cpu_ms=1.0))
+    for command in known.start_due([record]):
+        known.measured(command.key, ReadCost(cpu_ms=2.0))
+    assert known.start_due([record]) == []
+    assert not known.missing([record])
+    assert "gone" not in known.costs
+    assert known.cost(record.spec.streams["s0"], 0.001) == 0.002
