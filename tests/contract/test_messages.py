@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -26,6 +28,20 @@ def collector(into: list[tuple[str, bytes]]) -> Any:
         into.append((message.subject, message.data))
 
     return take
+
+
+async def test_a_subscription_that_ended_is_forgotten(connect: Any, name: str) -> None:
+    """A process that serves for a year makes and ends many of them."""
+    got: list[tuple[str, bytes]] = []
+    async with connect() as bus:
+        handler = collector(got)
+        known = weakref.ref(handler)
+        subscription = await bus.subscribe(name, handler)
+        await bus.publish(name, b"")
+        await until(lambda: got)
+        await subscription.unsubscribe()
+        del handler, subscription
+        await until(lambda: gc.collect() >= 0 and known() is None)
 
 
 async def test_messages_arrive_in_order(connect: Any, name: str) -> None:

@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -84,7 +85,7 @@ class InMemoryBus:
         self._pending_bytes = pending_bytes
         self._cut = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._mine: list[MemorySubscription] = []
+        self._mine: weakref.WeakSet[MemorySubscription] = weakref.WeakSet()
         self.wakers = Wakers()
         """Woken when the server is back, and when the bus closes."""
         self._open = False
@@ -97,7 +98,7 @@ class InMemoryBus:
     async def __aexit__(self, *exc: object) -> None:
         """Close; handlers still running are cancelled."""
         self.crash()
-        for subscription in self._mine:
+        for subscription in list(self._mine):
             await subscription.unsubscribe()
         self.wakers.wake()
         for task in self._tasks:
@@ -149,7 +150,7 @@ class InMemoryBus:
         if self._open:
             self.server.clients.remove(self)
         self._open = False
-        for subscription in self._mine:
+        for subscription in list(self._mine):
             subscription.leave()
 
     async def reachable(self, what: str, timeout: float = OP_DEADLINE_S) -> None:
@@ -215,7 +216,7 @@ class InMemoryBus:
         _check_pattern(subject)
         subscription = MemorySubscription(self, self.server, subject, handler, queue, limit)
         self.server.subscriptions.append(subscription)
-        self._mine.append(subscription)
+        self._mine.add(subscription)
         subscription.start()
         return subscription
 
