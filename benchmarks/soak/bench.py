@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks soak")
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--deploy", type=float, default=DEPLOY_S, help="seconds between two deploys")
+    parser.add_argument("--keep", default="1h", help="how long the broker keeps results; then its store is level")
     parser.add_argument("--sample", type=float, default=SAMPLE_S, help="seconds between two samples")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/soak.json"), help="beside it: a PNG, logs")
     chosen = parser.parse_args(arguments)
@@ -37,7 +38,7 @@ async def _run(chosen: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=inside.scratch(), ignore_cleanup_errors=True) as scratch:
-        soak = Soak(Path(scratch), chosen.deploy, chosen.sample, chosen.out.parent / "soak-logs")
+        soak = Soak(Path(scratch), chosen.deploy, chosen.sample, chosen.keep, chosen.out.parent / "soak-logs")
         try:
             await soak.run(stop, 3600 * chosen.hours)
         finally:

@@ -29,7 +29,7 @@ MOST_LATENCIES = 500_000
 class Soak:
     """Deploys, samples and listens until stopped."""
 
-    def __init__(self, folder: Path, deploy_s: float, sample_s: float, logs: Path) -> None:
+    def __init__(self, folder: Path, deploy_s: float, sample_s: float, keep: str, logs: Path) -> None:
         self.samples: list[tuple[float, dict[str, float]]] = []
         """s since the start, figures."""
         self.latencies: deque[tuple[float, float]] = deque(maxlen=MOST_LATENCIES)
@@ -37,6 +37,7 @@ class Soak:
         self.deploys: list[str] = []
         self._folder = folder
         self._deploy_s, self._sample_s = deploy_s, sample_s
+        self._keep = keep
         self._logs = logs
         self._begun = time.monotonic()
         self._results = 0
@@ -84,6 +85,7 @@ class Soak:
         spec = yaml.safe_load(main.read_text())
         # on one device, so that latencies compare: the other one has no shared memory with the pipeline
         spec["nodes"] = {name: node | {"pin": [NEAR]} for name, node in spec["nodes"].items()}
+        spec["results"] = {"keep": self._keep}
         played = spec["streams"]["kept"]
         modes = {"kept": "lossless", "live0": "live", "live1": "live", "live2": "live"}
         spec["streams"] = {name: played | {"mode": mode} for name, mode in modes.items()}

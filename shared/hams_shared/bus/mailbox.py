@@ -88,6 +88,7 @@ class Mailbox:
             self._socket.close()
             self._socket = None
             self._path.unlink(missing_ok=True)
+            self._buffer = bytearray()  # what a cycle still holds of a stream that ended is small
 
 
 class Mailboxes:

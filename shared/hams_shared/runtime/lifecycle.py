@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,9 @@ CANCEL_S = 5.0
 
 GARBAGE = (20_000, 20, 20)
 """New objects before the youngest generation is searched for cycles, and how often each before the next older one."""
+
+SEARCH_S, SEARCH_SHARE = 60.0, 1e-3
+"""All are searched after so long, if that takes no larger share of the time: few objects may hold much memory."""
 
 CANCEL_AGAIN_S = 1.0
 """A task that has not ended by then is cancelled once more."""
@@ -160,7 +164,7 @@ def run(main: Main, *, debug: bool | None = None, drain: float = DRAIN_S, tls: b
 
 
 def _collect_rarely() -> None:
-    """Look for cyclic garbage less often, and never among what was imported.
+    """Look for cyclic garbage less often, and never among what was imported; `_search_cycles` sees to the rest.
 
     Messages are thousands of small objects a second, none of them in cycles; with Python's own thresholds the
     collector goes through all modules again and again, 3 % of what a group serves on two cores.
@@ -209,6 +213,7 @@ async def _supervised(main: Main, drain: float) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = loop.create_task(_as_coroutine(main, stop), name="main")
+    search = loop.create_task(_search_cycles(), name="search for cycles")
     timers: list[asyncio.TimerHandle] = []
 
     def cancel() -> None:
@@ -228,9 +233,20 @@ async def _supervised(main: Main, drain: float) -> None:
         finally:
             for timer in timers:
                 timer.cancel()
+            await ended([search])
     if task.cancelled():
         raise HamsError("ended only when cut short", "work in progress may be lost")
     task.result()
+
+
+async def _search_cycles() -> None:
+    """Free what only cycles hold, now and then: by number alone it would wait for hours."""
+    pause = SEARCH_S
+    while True:
+        await asyncio.sleep(pause)
+        begun = time.monotonic()
+        gc.collect()
+        pause = max(SEARCH_S, (time.monotonic() - begun) / SEARCH_SHARE)
 
 
 async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:

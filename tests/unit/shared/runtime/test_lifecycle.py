@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from hams_shared.errors import BrokerError, GroupSpecError, HamsError
 from hams_shared.runtime import lifecycle
 from hams_shared.runtime.lifecycle import ended, log_always, report, run, setup_logging
-from support.wait import PATIENCE
+from support.wait import PATIENCE, until
 
 
 @pytest.fixture(autouse=True)
@@ -208,3 +209,22 @@ async def test_a_lost_cancellation_is_made_again() -> None:
     assert all(task.cancelled() for task in tasks)
     assert lost == 2
     await ended([])
+
+
+class Cycle:
+    """Held by itself alone."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_only_cycles_hold_is_freed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number of new objects alone it would stay until there are 20,000."""
+    monkeypatch.setattr(lifecycle, "SEARCH_S", 0.01)
+    monkeypatch.setattr(lifecycle, "SEARCH_SHARE", 1.0)
+
+    async def main(stop: asyncio.Event) -> None:
+        held = weakref.ref(Cycle())
+        await until(lambda: held() is None)
+
+    assert run(main) == 0
