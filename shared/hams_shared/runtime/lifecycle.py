@@ -233,7 +233,7 @@ async def _supervised(main: Main, drain: float) -> None:
         finally:
             for timer in timers:
                 timer.cancel()
-            await ended([search])
+            search.cancel()
     if task.cancelled():
         raise HamsError("ended only when cut short", "work in progress may be lost")
     task.result()
