@@ -99,7 +99,7 @@ def box(
         **{f"HAMS_{name}_PORT": port for name, port in ports.items()},
     ) as project:  # fmt: skip
         left_out = () if has("web") else ("--scale", "web=0")
-        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "150", *left_out)
+        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "450", *left_out)
         yield project
 
 
@@ -111,5 +111,5 @@ def second_box(docker: Docker, address: tuple[str, str], secrets: Path) -> Itera
         docker, "hams-test-2", "docker-compose.agent.yml", HAMS_IMAGE="hams-test", HAMS_NATS_URL=url, HAMS_HOST="box2",
         HAMS_SECRETS=str(secrets),
     ) as project:  # fmt: skip
-        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "170")
+        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "450")
         yield project

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from hams_services.ctl.system.broker import find_nats_server
 from support.up import ROOT
-from support.wait import until_sync
+from support.wait import PATIENCE, until_sync
 
 PYTHON = "python:3.12-slim-bookworm"
 NATS = "nats:2.12-alpine"
@@ -252,7 +252,7 @@ class Project:
         argv = [self._docker.compose, "--ansi", "never", "--project-name", self._name]
         argv += ["--project-directory", self._folder]
         argv += [word for file in self._files for word in ("--file", file)]
-        return run(*argv, *words, timeout=timeout, env=self._settings)
+        return run(*argv, *words, timeout=timeout * PATIENCE, env=self._settings)
 
     def add(self, file: Path) -> None:
         """Take one more compose file, which changes what the others say."""

@@ -16,6 +16,7 @@ from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import HamsError
 from hams_shared.runtime.credentials import load
 from hams_shared.wire import subjects
+from support.wait import PATIENCE
 
 BROKERS = ("10.99.7.1", "10.99.7.2", "10.99.7.3")
 LEAF = "10.99.7.4"
@@ -52,8 +53,8 @@ async def test_three_brokers_and_a_leaf(
 
     with ExitStack() as stack:
         brokers = [project("cluster", address) for address in BROKERS]
-        project("leaf", LEAF)("up", "--detach", "--wait", "--wait-timeout", "120")
-        async with asyncio.timeout(120), NatsBus(f"nats://{LEAF}:4222", credentials=admin) as bus:
+        project("leaf", LEAF)("up", "--detach", "--wait", "--wait-timeout", "450")
+        async with asyncio.timeout(120 * PATIENCE), NatsBus(f"nats://{LEAF}:4222", credentials=admin) as bus:
             groups = await until_done(lambda: bus.kv(subjects.bucket("groups")))
             await until_done(lambda: groups.put("kept", b"1"))
             async with NatsBus(f"nats://{BROKERS[1]}:4222", credentials=admin) as hub:  # a leaf may not list them

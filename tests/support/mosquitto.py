@@ -135,8 +135,8 @@ def retained_by(broker: Mosquitto) -> dict[str, bytes]:
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     broker = Mosquitto(tmp_path / "mosquitto")
-    broker.start()
     try:
+        broker.start()
         yield broker
     finally:
         broker.stop(kill=True)

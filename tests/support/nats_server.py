@@ -88,8 +88,8 @@ class NatsServer:
 
 def _running(store: Path) -> Iterator[NatsServer]:
     server = NatsServer(store)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop(kill=True)

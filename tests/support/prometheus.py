@@ -100,7 +100,10 @@ class Prometheus:
         found = self._ask("query", query=expression)["result"]
         return [(one["metric"], float(one["value"][1])) for one in found]
 
-    def firing(self) -> dict[str, dict[str, str]]:
-        """Return the labels of an alert that fires, by its name."""
-        alerts = self._ask("alerts")["alerts"]
-        return {one["labels"]["alertname"]: one["labels"] for one in alerts if one["state"] == "firing"}
+    def firing(self) -> dict[str, list[dict[str, str]]]:
+        """Return the labels of all alerts that fire, by their name."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for one in self._ask("alerts")["alerts"]:
+            if one["state"] == "firing":
+                found.setdefault(one["labels"]["alertname"], []).append(one["labels"])
+        return found

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hams_services.ctl.actions.deploy import STREAMS_S
 from support.wait import PATIENCE, until_sync
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +47,14 @@ class Up:
         if "--web" not in self._options:
             argv += ["--no-web"]
         with self._output.open("w") as out:
-            self._process = subprocess.Popen(argv, env=self.env, stdout=out, stderr=out, text=True)
-        until_sync(lambda: "next: " in self.output() or self._process.poll() is not None, 120, "hams-ctl up")  # type: ignore[union-attr]
-        assert self._process.poll() is None, self.output() + self.logs()
+            process = self._process = subprocess.Popen(argv, env=self.env, stdout=out, stderr=out, text=True)
+        try:
+            until_sync(lambda: "next: " in self.output() or process.poll() is not None, 120, "hams-ctl up")
+            assert process.poll() is None, self.output() + self.logs()
+        except BaseException:  # nothing is left behind: its parts end with it
+            process.kill()
+            process.wait()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -59,7 +65,7 @@ class Up:
         """Signal it and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(timeout)
+        return self._process.wait(timeout * PATIENCE)
 
     @property
     def pid(self) -> int:
@@ -87,7 +93,7 @@ class Up:
     def _run(self, args: tuple[str | Path | int, ...], timeout: float) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "hams_services.ctl", *map(str, args)]
         for _ in range(3):  # a broker that was killed is away for a moment
-            done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)
+            done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout * PATIENCE)
             if "no broker at" not in done.stderr or "--nats" in argv:
                 break
         return done
@@ -99,6 +105,19 @@ class Up:
         assert done.returncode == code, f"{args} gave {done.returncode}:\n{both}\n{self.logs()}"
         assert "Traceback" not in both, both
         return done.stdout if code == 0 else both
+
+    def deploy_says(self, said: str, group: Path, code: int) -> str:
+        """Deploy until it says so, and ends with `code`; again only after it has waited for slow streams in vain."""
+        end = time.monotonic() + 60 * PATIENCE
+        while True:
+            begun = time.monotonic()
+            done = self._run(("deploy", group), 180)
+            both = done.stdout + done.stderr
+            if said in both or time.monotonic() - begun < STREAMS_S or begun > end:
+                break
+        assert (said in both, done.returncode) == (True, code), f"{done.returncode}: {both}\n{self.logs()}"
+        assert "Traceback" not in both, both
+        return both
 
     def json(self, *args: str | Path) -> Any:
         return json.loads(self.ctl(*args, "--json"))

@@ -15,7 +15,7 @@ import yaml
 
 from support.plates import corners, plate, put
 from support.up import ROOT, Up
-from support.wait import until_sync
+from support.wait import PATIENCE, until_sync
 from support.zoo import parked_car, real
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
@@ -53,9 +53,12 @@ def test_three_services_at_once_and_an_application(up: Up, all_groups: Path, tmp
     assert planned["fps"] == pytest.approx(min(planned["group_fps"].values()), rel=1e-6)
     assert {name.split("/")[0] for name in planned["shares"]} == set(FRAMES)
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as app:
-        said = up.ctl("deploy", all_groups, timeout=300)
-        assert [line.split()[1] for line in said.splitlines() if line.startswith("group")] == list(FRAMES)
-        printed, _ = app.communicate(timeout=120)
+        try:
+            said = up.ctl("deploy", all_groups, timeout=300)
+            assert [line.split()[1] for line in said.splitlines() if line.startswith("group")] == list(FRAMES)
+            printed, _ = app.communicate(timeout=120 * PATIENCE)
+        finally:
+            app.kill()
     assert app.returncode == 0
     assert f" gate {PLATE} " in printed
     with sqlite3.connect(database) as opened:

@@ -82,7 +82,7 @@ def test_bad_files_and_messages_are_named_and_harm_nobody(
     short = tmp_path / "short.mp4"
     short.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(1000))
     group["streams"] = {"cut": {"source": str(short)}}
-    assert "stream video/cut failed: " in up.ctl("deploy", write(file, group), code=2)
+    up.deploy_says("stream video/cut failed: ", write(file, group), code=2)
 
     def state() -> tuple[str, str]:
         stream = up.stream("cut")

@@ -15,11 +15,13 @@ from support.nats_server import NatsServer
 from support.parts import Parts
 from support.results import Subscriber
 from support.skew import Skew
-from support.wait import until_sync
+from support.wait import PATIENCE, until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 HOUR_S = 3600.0
+SHORT_S = 60 * PATIENCE
+"""What lasts less is not mistaken by hours."""
 
 
 def device(folder: Path, name: str, fps: float) -> str:
@@ -48,21 +50,21 @@ def test_clocks_hours_apart_change_nothing(parts: Parts, tmp_path: Path) -> None
     with Subscriber(parts.url, "grey") as results:
         parts.ctl("deploy", group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True))
         results.until(20)
-        assert results.received[-1].nodes["light"]["device"].startswith("behind.")
+        until_sync(lambda: results.received[-1].nodes["light"]["device"].startswith("behind."), 30, "it serves")
 
         # times in results are the pipeline's; durations are true
         for result in results.received[:20]:
             assert abs(result.captured - time.time() - 3 * HOUR_S) < HOUR_S / 2
-            assert 0 < result.latency_ms < 60_000
+            assert 0 < result.latency_ms < SHORT_S * 1000
         status = parts.json("status")
         [stream] = status["streams"]
-        assert 0 < stream["p50_ms"] < 60_000
+        assert 0 < stream["p50_ms"] < SHORT_S * 1000
         assert 1 < stream["fps"] < 120
-        assert all(0 <= d["silent_s"] < 60 for d in status["devices"])
+        assert all(0 <= d["silent_s"] < SHORT_S for d in status["devices"])
         assert abs(status["leader"]["since"] - time.time() + 2 * HOUR_S) < HOUR_S / 2
         shown = parts.ctl("status")
         assert "leads since" in shown
-        assert "(0:0" in shown.split("leads since")[1]  # minutes, not hours
+        assert "(0:" in shown.split("leads since")[1]  # minutes, not hours
 
         # the fast device is lost: found by silence, and replaced
         parts.end("agent-fast", signal.SIGKILL)
@@ -71,8 +73,8 @@ def test_clocks_hours_apart_change_nothing(parts: Parts, tmp_path: Path) -> None
 
         # the leader is lost: the other waits for the lease to run out and no longer
         parts.end("scheduler-behind", signal.SIGKILL)
-        leader = parts.json_when(lambda s: s["leader"], "status")["leader"]
-        assert leader["term"] > status["leader"]["term"]
+        term = status["leader"]["term"]
+        leader = parts.json_when(lambda s: s["leader"] and s["leader"]["term"] > term, "status")["leader"]
         assert abs(leader["since"] - time.time() - 4 * HOUR_S) < HOUR_S / 2
         results.until(len(results.received) + 20)
         frames = results.frames  # read once: they go on coming

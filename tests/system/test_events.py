@@ -27,7 +27,7 @@ from support.hook_server import hook_server
 from support.nats_server import NatsServer, own_nats_server
 from support.wait import until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 __all__ = ["own_nats_server"]
 

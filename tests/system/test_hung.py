@@ -33,7 +33,7 @@ def test_a_hung_device_is_replaced_and_no_frame_is_lost(tmp_path: Path) -> None:
         assert "made to hang" in up.ctl("devices")
         up.ctl("deploy", group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True))
         results.until(20)
-        assert results.received[-1].nodes["light"]["device"] == "box.emulated.ill"
+        until_sync(lambda: results.received[-1].nodes["light"]["device"] == "box.emulated.ill", 40, "it serves")
         fault.touch()
         until_sync(lambda: results.received[-1].nodes["light"]["device"] == "box.emulated.sound", 40, "re-placed")
         fault.unlink()

@@ -21,7 +21,7 @@ from support.mqtt_site import Site, happened, site_on
 from support.nats_server import NatsServer, own_nats_server
 from support.wait import until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 __all__ = ["mosquitto", "own_nats_server"]
 

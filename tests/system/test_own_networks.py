@@ -13,13 +13,14 @@ import pytest
 
 from support.own_networks import classifier, detector, embedder, lister
 from support.up import Up, cores
+from support.wait import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def init_group(up: Up, folder: Path, *line: object) -> None:
     argv = [sys.executable, "-m", "hams_services.ctl", "init-group", *map(str, line)]
-    done = subprocess.run(argv, cwd=folder, env=up.env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(argv, cwd=folder, env=up.env, capture_output=True, text=True, timeout=240 * PATIENCE)
     assert done.returncode == 0, done.stderr
 
 
@@ -60,6 +61,6 @@ def test_a_task_that_does_not_fit_is_refused_with_the_one_that_would(tmp_path: P
         text = (tmp_path / "net.yaml").read_text().replace("[dark, bright]", "[person]")
         (tmp_path / "net.yaml").write_text(text)
         argv = [sys.executable, "-m", "hams_services.ctl", "deploy", str(tmp_path / "net.yaml"), "--timeout", "60"]
-        done = subprocess.run(argv, env=up.env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(argv, env=up.env, capture_output=True, text=True, timeout=120 * PATIENCE)
         assert done.returncode != 0
         assert "these outputs fit yolo (2 labels)" in done.stderr

@@ -28,7 +28,10 @@ from support.wait import PATIENCE, until_sync
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
-SPEED = {"HamsStreamStalled", "HamsGroupBelowTarget", "HamsPredictionOff", "HamsFramesDropped"}
+SPEED = {
+    "HamsStreamStalled", "HamsGroupBelowTarget", "HamsPredictionOff", "HamsFramesDropped", "HamsReplacementsOften",
+    "HamsLeaderChangesOften",
+}  # fmt: skip
 """Alerts that a machine which others use may cause, where they fire at once."""
 
 
@@ -88,6 +91,12 @@ def empty(prometheus: Prometheus) -> dict[str, str]:
     }
 
 
+def lost_from(prometheus: Prometheus, box: str) -> set[str]:
+    """Which instances report a lost device of `box`."""
+    alerts = prometheus.firing().get("HamsDeviceLost", [])
+    return {labels["instance"] for labels in alerts if labels["device"].startswith(box)}
+
+
 def test_a_system_is_seen_and_a_killed_agent_reported(tmp_path: Path, own_nats_server: NatsServer) -> None:
     program("prometheus")
     one, two = cores()
@@ -102,16 +111,14 @@ def test_a_system_is_seen_and_a_killed_agent_reported(tmp_path: Path, own_nats_s
             until_sync(lambda: not empty(prometheus), 60, "data of all panels")
             until_sync(lambda: prometheus.firing().keys() <= SPEED, 30, "a system without alerts")
             parts.end("agent-two", signal.SIGKILL)
-            until_sync(lambda: "HamsDeviceLost" in prometheus.firing(), 30, "the alert")
-            lost = prometheus.firing()["HamsDeviceLost"]
-            assert lost["device"].startswith("far.")
-            assert lost["instance"] == address
+            until_sync(lambda: lost_from(prometheus, "far."), 30, "the alert")
+            assert lost_from(prometheus, "far.") == {address}
             assert prometheus.query('sum(hams_group_state{state="serving"})')
             parts.end("scheduler", signal.SIGKILL)
             until_sync(lambda: "HamsNoSchedulerLeader" in prometheus.firing(), 30, "no leader")
             own_nats_server.stop()
             until_sync(lambda: "HamsBrokerUnreachable" in prometheus.firing(), 30, "no broker")
-            assert "HamsNoSchedulerLeader" not in prometheus.firing()
+            until_sync(lambda: "HamsNoSchedulerLeader" not in prometheus.firing(), 30, "the broker's alert only")
             own_nats_server.start()
             parts.start("scheduler-new")
             parts.start("agent-three", "--device", two, "--host", "far")

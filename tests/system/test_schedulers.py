@@ -78,7 +78,7 @@ def test_a_leader_that_was_paused_finds_itself_deposed(pair: Up, tmp_path: Path)
 def check_history(up: Up) -> None:
     """It tells everything once, and outlives a scheduler that is killed."""
     before, first = history(up), leader(up)
-    told = [(one["kind"], one["group"], one["device"], one["epoch"], one["text"]) for one in before]
+    told = [(one["kind"], one["group"], one["device"], one["epoch"], one["text"], one["at"]) for one in before]
     assert len(set(told)) == len(told)
     plans = [one["epoch"] for one in before if one["kind"] == "plan"]
     assert plans == sorted(set(plans))

@@ -21,7 +21,7 @@ from support.ports import free_port
 from support.results import Subscriber
 from support.sources import opened, played
 from support.up import ROOT, Up
-from support.wait import until_sync
+from support.wait import PATIENCE, until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -158,7 +158,7 @@ def test_frames_of_an_application(tmp_path: Path) -> None:
         ]
         drawn = tmp_path / "drawn.mp4"
         done = subprocess.run(
-            [*app, "--stream", "s0", "--out", str(drawn)], capture_output=True, text=True, timeout=120
+            [*app, "--stream", "s0", "--out", str(drawn)], capture_output=True, text=True, timeout=120 * PATIENCE
         )
         assert done.returncode == 0, done.stderr
         assert f"{LENGTH} frames" in done.stdout
@@ -186,12 +186,11 @@ def test_a_pattern_of_images_and_an_application_that_counts(tmp_path: Path) -> N
                 assert counting.stdout.readline() == "listening to grey\n"
                 up.ctl("deploy", file)
                 results.until(8)
-                assert counting.wait(90) == 0
+                assert counting.wait(90 * PATIENCE) == 0
                 assert counting.stdout.read().splitlines() == ["s0 #0: 1 frame"]
         assert [round(r.objects[0]["light"]["value"] / STEP) for r in results.received] == list(range(8))
         up.ctl("undeploy", "grey")
         bad = group_file(tmp_path, str(tmp_path / "none*.png"))
-        said = up.ctl("deploy", bad, code=2)
-        assert "stream grey/s0 failed: no image matches" in said
+        said = up.deploy_says("stream grey/s0 failed: no image matches", bad, code=2)
         assert "on the pipeline's host" in said or "in the pipeline's container" in said
         assert up.stream()["state"] == "failed"

@@ -75,7 +75,7 @@ def test_a_link_that_is_cut_and_healed(up: Up, far_box: FarBox, tmp_path: Path) 
     with Subscriber(up.url, "grey", far_box.secrets / "app.creds") as results:
         up.ctl("deploy", group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True))
         results.until(20)
-        assert device_of(results.received[-1]) == "far.emulated.far"
+        until_sync(lambda: device_of(results.received[-1]) == "far.emulated.far", 30, "the fast one serves")
         far_box.cut()
         cut = time.monotonic()
         until_sync(lambda: device_of(results.received[-1]) == "box.emulated.near", 30, f"re-placed\n{up.logs()}")
@@ -109,5 +109,5 @@ def test_a_slow_or_lossy_link(up: Up, far_box: FarBox, tmp_path: Path, to_far: W
         results.until(LENGTH)
         assert {device_of(r) for r in results.received} == {"far.emulated.far"}
         check_books(up, list(results.received))
-    lost = up.logs().count("sent no heartbeat")
-    assert lost <= 5  # slow is not lost; a machine that stalls for 1.5 s loses both devices
+    near, far = (up.logs().count(f"{name} sent no heartbeat") for name in ("box.emulated.near", "far.emulated.far"))
+    assert far <= near + 5  # slow is not lost; a machine that stalls for 1.5 s loses both devices

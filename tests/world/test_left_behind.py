@@ -19,7 +19,8 @@ class Late:
 
     def __init__(self, source: Any) -> None:
         self.reads, self.released = threading.Event(), threading.Event()
-        self.into: Any = None
+        self.ended, self.alone = threading.Event(), True
+        """Whether the late read has ended; whether nobody else wrote into its memory before that."""
         self._source = source
 
     def __getattr__(self, name: str) -> Any:
@@ -29,12 +30,13 @@ class Late:
         """Read the first frame, whose size is not known before; then hang."""
         if into is None:
             return self._source.read()
-        self.into = into
         self.reads.set()
         self.released.wait(60)
         for _ in range(200):
             into[:] = 240
             time.sleep(0.002)
+            self.alone = self.alone and bool((into == 240).all())
+        self.ended.set()
         return None
 
 
@@ -60,6 +62,6 @@ async def test_a_read_left_behind_writes_into_no_frame_of_another_source(
     results = await world.listen()
     await world.until(lambda: len(results.received) >= 10)
     opened[0].released.set()
-    await world.until(lambda: len(results.received) >= 300)
+    await world.until(lambda: opened[0].ended.is_set() and len(results.received) >= 300)
     assert set(values(results.received)) == {float(picture(2)[0, 0, 0])}
-    assert (opened[0].into == 240).all()
+    assert opened[0].alone
