@@ -58,22 +58,21 @@ class Mailbox:
         self._path = path
         self._socket = None if path is None else _bound(path)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._buffer = bytearray(MAX_BYTES)
         self._errors = 0
 
     def listen(self, handler: Callable[[bytes], None]) -> None:
         """Call `handler` on the event loop for each message from now on; an exception in it is logged."""
         if self._socket is not None:
             self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self._socket, self._read, self._socket, handler)
+            self._loop.add_reader(self._socket, self._read, self._socket, handler, bytearray(MAX_BYTES))
 
-    def _read(self, source: socket.socket, handler: Callable[[bytes], None]) -> None:
+    def _read(self, source: socket.socket, handler: Callable[[bytes], None], buffer: bytearray) -> None:
         try:
-            size = source.recv_into(self._buffer)  # one message: the loop calls again for the next, others come between
+            size = source.recv_into(buffer)  # one message: the loop calls again for the next, others come between
         except BlockingIOError:
             return
         try:
-            handler(bytes(memoryview(self._buffer)[:size]))
+            handler(bytes(memoryview(buffer)[:size]))
         except Exception as error:
             self._errors += 1
             if self._errors & (self._errors - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
@@ -88,7 +87,6 @@ class Mailbox:
             self._socket.close()
             self._socket = None
             self._path.unlink(missing_ok=True)
-            self._buffer = bytearray()  # what a cycle still holds of a stream that ended is small
 
 
 class Mailboxes:
